@@ -138,11 +138,31 @@
 //! [`Failure::FamilyLost`]. The next spawn starts a new supervisor. If **main** is killed, the whole family
 //! ends and leaves nothing behind.
 //!
+//! # Ctrl-C
+//!
+//! Ctrl-C in a terminal sends SIGINT to the whole process group: to main and to its processes.
+//!
+//! * If main has **no handler**, it dies, and the whole family ends with it immediately. This includes what
+//!   tasks and processes have started. Nothing has to be set up for this.
+//! * If main **handles** SIGINT (`tokio::signal`, the crate `ctrlc`, `signal(2)`), main decides. The workers of
+//!   a [`Pool`] ignore SIGINT, so tasks continue. Main can let them finish ([`Pool::close`], [`Pool::join`])
+//!   or kill them ([`Pool::terminate`]). `terminate` also ends the calls of other threads that wait for results.
+//! * A [`Process`] does not have main's handler. SIGINT ends it, unless its function installs a handler. To
+//!   leave the decision to main, start it with
+//!   [`interrupts(Interrupts::MainOnly)`](process::Builder::interrupts). It then ignores SIGINT, and main calls
+//!   [`Process::terminate`] or [`Process::kill`].
+//!
+//! Programs that a process executes inherit from it whether SIGINT is ignored. The pool's
+//! [`interrupts`](pool::Builder::interrupts) makes workers share SIGINT with main. SIGTERM and SIGHUP are
+//! different: a service manager usually sends them to each process, and they end every process that does not
+//! handle them.
+//!
 //! # The end of the program
 //!
 //! When main returns (or calls `exit`), it waits for every process that is not a
 //! [daemon](process::Builder::daemon). After five seconds, stderr shows the names of the processes for which
-//! main still waits. Daemons get SIGTERM, and SIGKILL a second later.
+//! main still waits. If a thread other than main's first one spawned a process, its name is shown too: under
+//! `cargo test`, this is the name of the test. Daemons get SIGTERM, and SIGKILL a second later.
 //!
 //! Meanwhile, main's other threads continue to run. Locks of threads that have ended, and of the thread that
 //! called `exit`, are released as if their owner had died: the next owner gets

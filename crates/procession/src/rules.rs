@@ -130,6 +130,8 @@ pub enum Rule {
     Reaps,
     /// If main adopts orphans, the guard's parent stays.
     ParentStays,
+    /// Before a worker clears a cell's note, it takes over the text of a panic that the note names.
+    PanicTextTakenOver,
     /// The supervisor sends the signals that a process lacks the permission to send.
     SupervisorSignals,
 }

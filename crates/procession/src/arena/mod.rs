@@ -16,6 +16,7 @@
 //! | `tables.rs`       | the entry of a table that has an index                                 |
 //! | `header.rs`       | the first page: what exists once in a family                           |
 //! | `slots.rs`        | a page for each process: its state, its request                        |
+//! | `spawner_name.rs` | the name of the thread that spawned a process                          |
 //! | `awake.rs`        | clocks that stand still while a process or the family is suspended      |
 //! | `records.rs`      | a record for each thread: its journal, its wait, its intent            |
 //! | `object.rs`       | an object: what a handle names                                         |
@@ -71,6 +72,7 @@ pub(crate) mod records;
 pub(crate) mod recover;
 pub(crate) mod slots;
 mod span_use;
+mod spawner_name;
 pub(crate) mod storage;
 pub(crate) mod sweep;
 mod tables;

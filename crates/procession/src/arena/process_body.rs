@@ -220,7 +220,8 @@ pub(crate) fn record(arena: &Arena, slot_index: u32, how: Option<Ended>) {
         }
         Some(Ended::Signaled { signal, .. }) => (ending::KILLED, signal),
     };
-    if ending == ending::PANICKED {
+    // If the process was a worker of a pool, the text may already belong to the pool.
+    if ending == ending::PANICKED && blocks::owner(arena, text).same_owner(blocks::Tag::process(slot_index)) {
         attach(arena, slot_index, object, index, TEXT, text);
     }
     body.ending.store(ending, Ordering::Relaxed);

@@ -28,6 +28,7 @@ use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 use super::awake::Pace;
 use super::bits::Lines;
 use super::records::Record;
+use super::spawner_name::SpawnerName;
 use crate::os::life_word::LifeWord;
 use crate::os::process;
 use crate::rules::{self, Rule};
@@ -67,6 +68,9 @@ pub(crate) const OVERFLOWED: u32 = 2;
 pub(crate) const NO_MEMORY: u32 = 4;
 /// [`Slot::flags`]: a panic aborts the process.
 pub(crate) const PANICKING: u32 = 8;
+
+/// [`Slot::flags`]: the process ignores SIGINT.
+pub(crate) const IGNORES_INTERRUPTS: u32 = 16;
 
 /// [`Slot::leaving`]: the function has returned.
 pub(crate) const RETURNED: u32 = 1;
@@ -116,6 +120,8 @@ pub(crate) struct Slot {
     birth: AtomicU64,
     /// Whether the first thread of the process lives.
     pub(crate) life: LifeWord,
+    /// The name of the thread that spawned the process, unless the process is a daemon.
+    pub(crate) spawner: SpawnerName,
 
     pub(super) object_lines: Lines,
     pub(super) span_lines: Lines,
@@ -229,6 +235,7 @@ impl Slot {
         self.panic_text.store(0, Ordering::Relaxed);
         self.leaving.store(0, Ordering::Relaxed);
         self.life.clear();
+        self.spawner.clear();
     }
 }
 

@@ -28,6 +28,6 @@ mod probe;
 mod records;
 pub(crate) mod value_text;
 
-pub(crate) use packing::{pack, pack_block, unpack};
+pub(crate) use packing::{pack, pack_block, pack_checked, unpack};
 pub(crate) use probe::variant_of;
 pub(crate) use records::{from_slice, to_vec};

@@ -13,6 +13,17 @@ pub(crate) fn pack<T: Message>(value: &T) -> Result<u64> {
     })?
 }
 
+/// As [`pack`]. In debug builds, first checks that the encoding can be decoded.
+pub(crate) fn pack_checked<T: Message>(value: &T) -> Result<u64> {
+    encoding::with_bytes(value, |bytes, ids| {
+        encoding::check_arrival::<T>(bytes)?;
+        match bytes.is_empty() && ids.is_empty() {
+            true => Ok(0),
+            false => payload::pack_bytes(bytes, ids).map(OwnedBlock::into_raw),
+        }
+    })?
+}
+
 /// Encodes a value into a block of this process. The value gets a block even if its payload is empty.
 pub(crate) fn pack_block<T: Message>(value: &T) -> Result<OwnedBlock> {
     encoding::with_bytes(value, payload::pack_bytes)?

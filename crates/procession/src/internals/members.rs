@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use super::arena;
 use crate::arena::thread::with_me;
-use crate::arena::{member, process_body, slots, sweep};
+use crate::arena::{member, payload, process_body, slots, sweep};
 use crate::os::credentials::Credentials;
 use crate::os::faults::Switch;
 use crate::os::process::Ended;
@@ -85,6 +85,23 @@ pub fn recover(slot: u32) {
     // If the kernel takes long to free the memory of the process, the supervisor makes this call first.
     recovery::release(arena(), slot, how);
     recovery::recover(arena(), slot, how);
+}
+
+/// Declares that the process of `slot` has aborted, and recovers the process.
+pub fn recover_aborted(slot: u32) {
+    let how = Some(Ended::Signaled { signal: libc::SIGABRT, core: false });
+    recovery::release(arena(), slot, how);
+    recovery::recover(arena(), slot, how);
+}
+
+/// Keeps the text of a panic, as a process does that a panic aborts.
+pub fn leave_panic_text(message: &str) {
+    let text = (message, "", "");
+    let text = crate::codec::to_vec(&text).expect("bytes");
+    let block = payload::try_pack_bytes(&text).expect("a block");
+    let slot = arena().slot(member::slot());
+    slot.flags.fetch_or(slots::PANICKING, Ordering::Relaxed);
+    slot.panic_text.store(block, Ordering::Release);
 }
 
 /// Unblocks other processes that wait for the process of `slot`, which was stopped.

@@ -70,6 +70,12 @@ pub(crate) fn restore_child_signal(before: Disposition) {
     }
 }
 
+/// Ignores SIGINT in this process and in the programs that it executes.
+pub(crate) fn ignore_interrupts() {
+    // SAFETY: a valid disposition.
+    unsafe { libc::signal(libc::SIGINT, libc::SIG_IGN) };
+}
+
 /// Registers `handler` to be called when a child has ended. Ignores every other signal, so that none stays
 /// pending. Only for a process that has one thread and does not fork again.
 pub(crate) fn catch_child_signal(handler: extern "C" fn(i32)) {

@@ -15,7 +15,7 @@ use crate::arena::objects::check_name;
 use crate::codec;
 use crate::codec::encoding::Message;
 use crate::process::entry::assert_captures_nothing;
-use crate::process::{Captureless, Entry};
+use crate::process::{Captureless, Entry, Interrupts};
 use crate::{Error, Result};
 
 /// The settings of a new pool, returned by [`Pool::builder`]. Settings that are not made keep their defaults.
@@ -44,6 +44,7 @@ pub struct Builder {
     timeout: Option<Duration>,
     retries: u32,
     max_restarts: Option<(u32, Duration)>,
+    interrupts: Option<Interrupts>,
     initializer: Option<Initializer>,
 }
 
@@ -244,6 +245,23 @@ impl Builder {
         self
     }
 
+    /// Sets whether Ctrl-C reaches the workers. The default is [`Interrupts::MainOnly`]: workers ignore SIGINT,
+    /// and so do the programs that tasks execute. If SIGINT ends main, the workers end with it. If main handles
+    /// SIGINT, tasks continue, and main decides: it can [`close`](Pool::close) or
+    /// [`terminate`](Pool::terminate) the pool. With [`Interrupts::Shared`], SIGINT kills the workers. Their
+    /// tasks are then retried or fail.
+    ///
+    /// ```
+    /// use procession::{Pool, process::Interrupts};
+    /// let pool = Pool::builder().workers(1).interrupts(Interrupts::Shared).build()?;
+    /// assert_eq!(pool.apply(|| 6 * 7, ())?, 42);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn interrupts(mut self, interrupts: Interrupts) -> Builder {
+        self.interrupts = Some(interrupts);
+        self
+    }
+
     /// Creates the pool and starts its workers. Returns without waiting until the workers are ready.
     ///
     /// # Errors
@@ -303,7 +321,8 @@ impl Builder {
         let within_ns = |d: Duration| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX);
         let max_restarts = self.max_restarts.map(|(most, within)| (most, within_ns(within)));
         let pool = Pool::with_owner(&shared)?;
-        keeper::start(shared, KeeperOptions { name, max_restarts })?;
+        let interrupts = self.interrupts.unwrap_or(Interrupts::MainOnly);
+        keeper::start(shared, KeeperOptions { name, max_restarts, interrupts })?;
         Ok(pool)
     }
 }
@@ -329,6 +348,8 @@ impl fmt::Debug for Builder {
         out.field("workers", &self.workers).field("name", &self.name).field("max_tasks", &self.max_tasks);
         out.field("memory", &self.memory).field("idle", &self.idle);
         out.field("timeout", &self.timeout).field("retries", &self.retries);
-        out.field("max_restarts", &self.max_restarts).finish_non_exhaustive()
+        out.field("max_restarts", &self.max_restarts)
+            .field("interrupts", &self.interrupts)
+            .finish_non_exhaustive()
     }
 }

@@ -16,6 +16,7 @@ use crate::arena::payload;
 use crate::arena::thread::with_me;
 use crate::os::clock::now_ns;
 use crate::os::threads;
+use crate::process::Interrupts;
 use crate::sync::raw::event;
 use crate::sync::raw::park::Wait;
 use crate::{Error, Result};
@@ -32,6 +33,8 @@ pub(super) struct KeeperOptions {
     /// A number of deaths, and a time in ns. The pool is broken if more workers than this number die within
     /// this time.
     pub(super) max_restarts: Option<(u32, u64)>,
+    /// Whether Ctrl-C reaches the workers.
+    pub(super) interrupts: Interrupts,
 }
 
 pub(super) struct Keeper {

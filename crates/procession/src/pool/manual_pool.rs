@@ -129,9 +129,19 @@ impl ManualPool {
 
     /// Recovers the pool, as if a signal had killed the process in `slot`.
     pub fn recover(&self, slot: u32) {
+        self.recover_after(self.dead(slot));
+    }
+
+    /// Recovers the pool, as if the process in `slot` had aborted.
+    pub fn recover_aborted(&self, slot: u32) {
+        let how = Some(Ended::Signaled { signal: libc::SIGABRT, core: false });
+        self.recover_after(Dead { how, ..self.dead(slot) });
+    }
+
+    fn recover_after(&self, dead: Dead<'_>) {
         let index = self.shared.handle().id().index();
-        if self.shared.arena.held_objects(slot).has(index) {
-            recover::return_tasks(&self.dead(slot), index, **self.shared);
+        if self.shared.arena.held_objects(dead.slot).has(index) {
+            recover::return_tasks(&dead, index, **self.shared);
         }
     }
 

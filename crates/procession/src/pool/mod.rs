@@ -49,6 +49,7 @@
 // | `task_id.rs`     | its identity                                                      |
 // | `watch.rs`       | callbacks, futures                                                |
 // | `as_completed.rs` | tasks in the order in which they are done                        |
+// | `worker_death.rs` | the error of a task whose worker died                            |
 // | `worker.rs`      | what a worker does between tasks                                  |
 // | `claim.rs`       | how it claims one                                                 |
 // | `keeper.rs`      | the thread that keeps a pool alive                                |
@@ -105,6 +106,7 @@ mod time_limits;
 mod watch;
 mod window;
 mod worker;
+mod worker_death;
 mod worker_set;
 
 pub use as_completed::{AsCompleted, as_completed};

@@ -11,7 +11,7 @@ use super::cells::state::{
 };
 use super::job::{EntryPoints, Job};
 use super::shared::{CellRef, Shared};
-use super::{run, worker};
+use super::{run, worker, worker_death};
 use crate::arena::objects::Id;
 use crate::arena::{heap, member, payload, tally};
 use crate::codec::encoding;
@@ -173,8 +173,7 @@ impl RawTask {
             ending::BROKEN => self.shared.broken(),
             _ => {
                 let last = Attempt::read(cell.attempt.load(Ordering::Acquire), 0);
-                let timeout_us = cell.timeout_us.load(Ordering::Relaxed);
-                TaskError::of_death(last, cell.pid.load(Ordering::Relaxed).cast_unsigned(), timeout_us)
+                worker_death::error_of(self.shared.arena, cell, last)
             }
         })
     }

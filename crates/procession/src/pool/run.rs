@@ -76,11 +76,15 @@ pub(super) fn single<J: Job<T>, T: Message>(arena: &'static Arena, at: u64) -> R
         Ok(attempt) => attempt,
         Err(error) => {
             task.begin();
+            task.drop_panic_text();
             task.fail(&error);
             return Ok(Returned::Value(1));
         }
     };
     task.begin();
+    if attempt > 1 {
+        task.drop_panic_text();
+    }
     loop {
         let done = unwind::catch(|| {
             let args = task.arguments::<T>().map_err(|e| undecodable("argument cannot be decoded", &e))?;
@@ -120,6 +124,9 @@ pub(super) fn chunk<J: Job<T>, T: Message>(arena: &'static Arena, at: u64) -> Re
     // left. Then `next` is the item's error.
     let next = if first < count { task.next_attempt(first) } else { Ok(1) };
     task.begin();
+    if !matches!(next, Ok(1)) {
+        task.drop_panic_text();
+    }
     if let Err(error) = next {
         output.push_error(&error)?;
     }

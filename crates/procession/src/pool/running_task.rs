@@ -5,12 +5,13 @@ use std::any::Any;
 use std::sync::atomic::Ordering;
 
 use super::cells::attempt::Attempt;
-use super::cells::cell::{Cell, INLINE, INLINE_ARGS, INLINE_RESULT};
+use super::cells::cell::{Cell, INLINE, INLINE_ARGS, INLINE_RESULT, block_in};
 use super::cells::cell_table;
 use super::cells::chunk_counts::count_retry;
 use super::cells::error::TaskError;
 use super::cells::state::{KILLING, RUNNING, TAKEN};
 use super::cells::view::PoolView;
+use super::worker_death;
 use crate::arena::awake::OwnMoment;
 use crate::arena::blocks::Tag;
 use crate::arena::{Arena, blocks, member, payload};
@@ -126,11 +127,28 @@ impl RunningTask {
             return Ok(last.number);
         }
         if last.number > self.retries() {
-            let (pid, timeout) =
-                (cell.pid.load(Ordering::Relaxed).cast_unsigned(), cell.timeout_us.load(Ordering::Relaxed));
-            return Err(TaskError::of_death(last, pid, timeout));
+            return Err(worker_death::error_of(self.pool.arena, cell, last));
         }
         Ok(self.retry(item, last.number))
+    }
+
+    /// Frees the text of the panic that aborted the worker of the previous attempt, if there is one. The task
+    /// must have begun.
+    pub(super) fn drop_panic_text(&self) {
+        let (arena, cell) = (self.pool.arena, self.cell);
+        let block = block_in(cell.note.load(Ordering::Acquire));
+        if block == 0 {
+            return;
+        }
+        // CRASH: the state says that we run the task. Until the note is cleared, it names a block of the pool
+        // or of this process. Recovery clears it, and the sweep frees the block.
+        let mine = Tag::process(member::slot());
+        if !rules::holds(Rule::PanicTextTakenOver) {
+            cell.note.store(0, Ordering::Release);
+        }
+        blocks::hand_over(arena, block, self.pool.tag, mine);
+        cell.note.store(0, Ordering::Release);
+        blocks::free(arena, member::slot(), block, mine);
     }
 
     /// Counts another attempt at an item, and returns its number.

@@ -54,7 +54,7 @@ impl Keeper {
             }
             shared.control.ready[number as usize].store(0, Ordering::SeqCst);
             let name = format!("{}-{number}", self.options.name);
-            let builder = Process::builder().name(name).daemon(true);
+            let builder = Process::builder().name(name).daemon(true).interrupts(self.options.interrupts);
             let process = builder.spawn(worker::work, (Transfer(shared.clone()), number))?;
             shared.control.started.fetch_add(1, Ordering::Relaxed);
             self.workers.list.push(Worker { number, process, killed: false });

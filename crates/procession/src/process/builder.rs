@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
+use super::interrupts::Interrupts;
 use super::settings::{Settings, StartMethod};
 use super::stdio::Stdio;
 
@@ -20,6 +21,7 @@ use super::stdio::Stdio;
 /// | [`stdin`](Builder::stdin), [`stdout`](Builder::stdout), [`stderr`](Builder::stderr) | the same | — |
 /// | [`process_group`](Builder::process_group) | the same | — |
 /// | [`memory_limit`](Builder::memory_limit), [`cpu_affinity`](Builder::cpu_affinity), [`nice`](Builder::nice) | — | — |
+/// | [`interrupts`](Builder::interrupts) | — | — |
 /// | [`start_method`](Builder::start_method) | always executes a program | the same |
 /// | [`daemon`](Builder::daemon), [`name`](Builder::name) | — | the same |
 ///
@@ -35,6 +37,7 @@ use super::stdio::Stdio;
 pub struct Builder {
     pub(super) name: Option<String>,
     pub(super) daemon: bool,
+    pub(super) interrupts: Interrupts,
     /// Boxed, and `None` if no option is set, because spawning without options is the fast path.
     pub(super) settings: Option<Box<Settings>>,
 }
@@ -67,6 +70,21 @@ impl Builder {
     /// ```
     pub fn daemon(mut self, yes: bool) -> Builder {
         self.daemon = yes;
+        self
+    }
+
+    /// Sets whether Ctrl-C reaches the process. The default is [`Interrupts::Shared`]: SIGINT ends the process.
+    /// With [`Interrupts::MainOnly`], the process ignores SIGINT, also that of
+    /// [`interrupt`](super::Process::interrupt). The front page has a section about [Ctrl-C](crate#ctrl-c).
+    ///
+    /// ```
+    /// use procession::{Process, process::Interrupts};
+    /// let p = Process::builder().interrupts(Interrupts::MainOnly).spawn(|| procession::current_process()?.interrupt(), ())?;
+    /// p.join()??; // its own SIGINT did not end it
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn interrupts(mut self, interrupts: Interrupts) -> Builder {
+        self.interrupts = interrupts;
         self
     }
 
@@ -229,7 +247,8 @@ impl Builder {
     }
 
     /// Sets the process group of the process. The default is main's process group. 0 creates a new group.
-    /// Ctrl-C at the terminal does not reach a new group.
+    /// Ctrl-C at the terminal does not reach a new group, nor does Ctrl-Z. To keep only Ctrl-C away, use
+    /// [`interrupts`](Builder::interrupts).
     ///
     /// ```
     /// use procession::Process;

@@ -6,6 +6,7 @@
 // | `builder.rs`   | a process's name and options                                       |
 // | `spawn.rs`     | starting it                                                        |
 // | `settings.rs`  | the options, checked                                               |
+// | `interrupts.rs` | whether Ctrl-C reaches it                                         |
 // | `name.rs`      | the name of a process that was given none                          |
 // | `preload.rs`   | `preload`: memory that all processes share, filled before the first one |
 // | `stdio.rs`     | `Stdio`: where a standard stream leads                             |
@@ -27,6 +28,7 @@ mod control;
 pub(crate) mod entry;
 mod failure;
 mod future;
+mod interrupts;
 mod joining;
 mod name;
 mod preload;
@@ -44,6 +46,7 @@ pub use any_of::{ProcessHandle, try_wait_any, wait_any, wait_any_deadline, wait_
 pub use builder::Builder;
 pub use entry::{Captureless, Entry};
 pub use failure::{Failure, ProcessError};
+pub use interrupts::Interrupts;
 pub use preload::preload;
 pub use process::Process;
 pub use relatives::{active_children, cpu_count, current_process, parent_process};

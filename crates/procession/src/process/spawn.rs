@@ -5,11 +5,11 @@ use std::panic::Location;
 
 use super::builder::Builder;
 use super::entry::{Captureless, Entry};
+use super::interrupts::Interrupts;
 use super::process::Process;
 use super::settings::Settings;
 use super::stdio::{Pipes, StreamSetup};
 use super::{entry, name, waiting};
-use crate::arena::member;
 use crate::arena::objects::check_name;
 use crate::codec::encoding::Message;
 use crate::supervisor::client;
@@ -60,10 +60,18 @@ impl Builder {
         };
         check_name(&name)?;
         let (entry, type_hash) = entry::name_of::<F, A>();
-        let order = Order { entry, type_hash, args: 0, name: &name, daemon: self.daemon, setup: None };
+        let order = Order {
+            entry,
+            type_hash,
+            args: 0,
+            name: &name,
+            daemon: self.daemon,
+            ignores_interrupts: self.interrupts == Interrupts::MainOnly,
+            setup: None,
+        };
         match &self.settings {
-            None => outcome_of(client::spawn(&Order { args: packed(args)?, ..order })?, None),
-            Some(settings) => prepared(order, settings, || packed(args)),
+            None => outcome_of(client::spawn(&Order { args: codec::pack_checked(args)?, ..order })?, None),
+            Some(settings) => prepared(order, settings, || codec::pack_checked(args)),
         }
     }
 }
@@ -90,16 +98,4 @@ fn outcome_of<R>(prepared: Prepared, pipes: Option<Pipes>) -> Result<Process<R>>
             Err(said.or(failure.map(Error::from)).unwrap_or_else(unknown))
         }
     }
-}
-
-/// Encodes the arguments into a block of this process.
-fn packed<A: Message>(args: &A) -> Result<u64> {
-    let block = codec::pack(args)?;
-    if cfg!(debug_assertions)
-        && let Err(e) = codec::unpack::<A>(member::arena()?, block)
-    {
-        client::release(block);
-        return Err(e);
-    }
-    Ok(block)
 }

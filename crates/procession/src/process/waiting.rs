@@ -87,6 +87,11 @@ fn failure(arena: &Arena, handle: &Handle, body: &ProcessBody, ended: u32) -> Fa
     };
     let text = || String::from_utf8_lossy(bytes).into_owned();
     match ended {
+        ending::PANICKED if bytes.is_empty() => Failure::Panicked {
+            message: "the message is in the error of the pool's task".into(),
+            location: String::new(),
+            backtrace: String::new(),
+        },
         ending::PANICKED => {
             let (message, location, backtrace) = codec::from_slice::<PanicText>(bytes).unwrap_or_default();
             Failure::Panicked { message, location, backtrace }

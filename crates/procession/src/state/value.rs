@@ -76,7 +76,7 @@ impl<T: Message> Value<T> {
     /// ```
     pub fn labeled(label: &str, value: T) -> Result<Value<T>> {
         check_name(label)?;
-        let block = codec::pack(&value)?;
+        let block = codec::pack_checked(&value)?;
         let made = Handle::create::<ValueBody>(|object| {
             object.set_name(label);
             object.blocks[NOW].store(block, Ordering::Relaxed);
@@ -132,7 +132,7 @@ impl<T: Message> Value<T> {
     }
 
     pub(super) fn set_until(&self, value: T, deadline: Deadline) -> Result<()> {
-        let block = codec::pack(&value)?;
+        let block = codec::pack_checked(&value)?;
         match self.enter(deadline) {
             Ok(inside) => inside.publish(block),
             Err(error) => {
@@ -170,7 +170,7 @@ impl<T: Message> Value<T> {
         let inside = self.enter(deadline)?;
         let mut value = inside.read()?;
         let result = change(&mut value);
-        inside.publish(codec::pack(&value)?);
+        inside.publish(codec::pack_checked(&value)?);
         Ok(result)
     }
 
@@ -193,7 +193,7 @@ impl<T: Message> Value<T> {
     where
         T: PartialEq,
     {
-        let block = codec::pack(&new)?;
+        let block = codec::pack_checked(&new)?;
         let seen = self.enter(Deadline::NEVER).and_then(|inside| {
             let value: T = inside.read()?;
             let same = value == *current;

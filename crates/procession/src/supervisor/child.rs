@@ -98,6 +98,10 @@ fn begin(arena: &'static Arena, index: u32, mask: signal::Mask, prepared: Option
     // ORDERING: SeqCst, paired with the sender of an early signal: one of the two processes sees the other's
     // store.
     slot.state.store(slots::RUNNING, Ordering::SeqCst);
+    if slot.flags.load(Ordering::Relaxed) & slots::IGNORES_INTERRUPTS != 0 {
+        // The signal is still blocked. Ignoring it also discards one that is pending.
+        signal::ignore_interrupts();
+    }
     signal::set_mask(mask);
     deliver_early_signals(slot);
     let code = run_request(arena, index, slot, prepared);
@@ -241,7 +245,6 @@ pub(super) fn change_directory(arena: &Arena, block: u64) -> Result<()> {
 
 /// Prepares, in the supervisor, state that its children inherit, so that no child has to prepare it.
 pub(super) fn prepare_ancestor() {
-    crash_report::listen();
     crash_report::listen();
     threads::find_flag();
     image::share_code_pages_with_forks();

@@ -27,7 +27,16 @@ pub(crate) struct Order<'a> {
     pub(crate) args: u64,
     pub(crate) name: &'a str,
     pub(crate) daemon: bool,
+    pub(crate) ignores_interrupts: bool,
     pub(crate) setup: Option<&'a Setup<'a>>,
+}
+
+impl Order<'_> {
+    /// Returns the flags of the new process's slot.
+    fn flags(&self) -> u32 {
+        let daemon = if self.daemon { slots::DAEMON } else { 0 };
+        daemon | if self.ignores_interrupts { slots::IGNORES_INTERRUPTS } else { 0 }
+    }
 }
 
 /// What a new process applies before its function runs.
@@ -163,7 +172,10 @@ fn send_off(arena: &Arena, index: u32, handle: &Handle, order: &Order<'_>, extra
     slot.process.store(handle.id().0, Ordering::Relaxed);
     slot.parent.store(member::slot(), Ordering::Relaxed);
     slot.parent_incarnation.store(arena.incarnation(member::slot()), Ordering::Relaxed);
-    slot.flags.store(if order.daemon { slots::DAEMON } else { 0 }, Ordering::Relaxed);
+    slot.flags.store(order.flags(), Ordering::Relaxed);
+    if !order.daemon {
+        slot.spawner.set();
+    }
     slot.request.entry.store(order.entry, Ordering::Relaxed);
     slot.request.type_hash.store(order.type_hash, Ordering::Relaxed);
     let request = &slot.request;

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::backtrace::{Backtrace, BacktraceStatus};
+use std::io::Write;
 use std::panic;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,8 +23,18 @@ pub(super) fn listen() {
         if first || cfg!(panic = "abort") {
             keep_panic_text(info);
         }
+        print_process_name();
         print(info);
     }));
+}
+
+/// Begins the report of a panic on stderr with the name of this process. The hook that Rust installs, which
+/// prints the rest, first ends this line.
+fn print_process_name() {
+    if member::mapped().is_some_and(|arena| !member::is_main() && member::slot() < arena.layout.slots) {
+        let line = format!("process {} (pid {}) panicked:", member::name(), process::pid());
+        let _ = std::io::stderr().write_all(line.as_bytes());
+    }
 }
 
 /// Notes that this process dies of a stack overflow. Called by a signal handler.

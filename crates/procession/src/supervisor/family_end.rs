@@ -36,7 +36,10 @@ impl Children {
             .filter(awaited)
             .map(|index| {
                 let stopped = if self.is_stopped(self.arena.slot(index)) { ", which is stopped" } else { "" };
-                format!("{}{stopped}", self.arena.describe_process(index))
+                // Under `cargo test`, the thread has the name of the test.
+                let spawner = self.arena.slot(index).spawner.get();
+                let spawner = spawner.map_or(String::new(), |name| format!(", spawned by thread `{name}`"));
+                format!("{}{spawner}{stopped}", self.arena.describe_process(index))
             })
             .collect()
     }

@@ -29,7 +29,7 @@ fn built(name: &str, settings: &[(&str, &str)]) -> PathBuf {
 fn all_is_well(program: &Path) {
     let _dog = watched();
     let text = succeeds(Command::new(program).env("RUST_BACKTRACE", "1"));
-    assert_eq!(text.matches("good: ").count(), 9, "{text}");
+    assert_eq!(text.matches("good: ").count(), 10, "{text}");
     assert!(text.contains("last words") && !text.contains("BAD"), "{text}");
 }
 

@@ -23,6 +23,9 @@ pub(crate) struct Attempt {
     /// The worker had run out of memory. The word stores this flag in a bit of the status that no signal number
     /// uses.
     pub(crate) no_memory: bool,
+    /// The worker aborted because of a panic, and the cell's note is the text of the panic. Stored as
+    /// `no_memory` is.
+    pub(crate) panicked: bool,
 }
 
 const ITEM: u64 = 0xff_ffff;
@@ -30,11 +33,13 @@ const MOST_ATTEMPTS: u32 = 0xffff;
 /// The most retries that the word can count. The number of attempts is one more than the number of retries.
 pub(crate) const MOST_RETRIES: u32 = MOST_ATTEMPTS - 1;
 const NO_MEMORY: u16 = 1 << 8;
+const PANICKED: u16 = 1 << 9;
 
 impl Attempt {
     pub(crate) fn word(self, item: u32) -> u64 {
-        let no_memory = if self.no_memory && self.status > 0 { NO_MEMORY } else { 0 };
-        let status = u64::from(self.status as u16 | no_memory) << 24;
+        let flag = |is: bool, bit| if is && self.status > 0 { bit } else { 0 };
+        let flags = flag(self.no_memory, NO_MEMORY) | flag(self.panicked, PANICKED);
+        let status = u64::from(self.status as u16 | flags) << 24;
         let number = u64::from(self.number.min(MOST_ATTEMPTS));
         number << 48 | self.ending << 40 | status | u64::from(item) & ITEM
     }
@@ -45,9 +50,11 @@ impl Attempt {
         }
         let (number, ending) = (((word >> 48) as u32).max(1), word >> 40 & 0xff);
         let status = (word >> 24) as u16;
-        let no_memory = status.cast_signed() > 0 && status & NO_MEMORY != 0;
-        let status = i32::from(if no_memory { status & !NO_MEMORY } else { status }.cast_signed());
-        Attempt { number, ending, status, no_memory }
+        let is_signal = status.cast_signed() > 0;
+        let has = |bit| is_signal && status & bit != 0;
+        let (no_memory, panicked) = (has(NO_MEMORY), has(PANICKED));
+        let status = if is_signal { status & !(NO_MEMORY | PANICKED) } else { status };
+        Attempt { number, ending, status: i32::from(status.cast_signed()), no_memory, panicked }
     }
 }
 
@@ -59,7 +66,7 @@ mod tests {
 
     #[test]
     fn an_attempt_is_of_one_item() {
-        let attempt = Attempt { number: 2, ending: ending::DIED, status: 9, no_memory: true };
+        let attempt = Attempt { number: 2, ending: ending::DIED, status: 9, no_memory: true, panicked: true };
         for item in [0, 1, 0xffff, ChunkProgress::MOST_ITEMS] {
             assert_eq!(Attempt::read(attempt.word(item), item), attempt);
             let other = Attempt::read(attempt.word(item), item ^ 1);

@@ -56,7 +56,8 @@ pub(crate) struct Cell {
     /// If there is a time limit: the time when the current item began, on the worker's own clock (see
     /// `arena/awake.rs`). If there is none: how long the whole chunk took, once the chunk is done.
     pub(crate) clock_ns: AtomicU64,
-    /// The block with the [`TaskError`](crate::pool::TaskError) of a failed task.
+    /// The block with the [`TaskError`](crate::pool::TaskError) of a failed task. While a task waits to be
+    /// retried because a panic aborted its worker: the block with the text of the panic.
     pub(crate) note: AtomicU64,
     /// For a single call: the arguments, if they are small. For a chunk: see `chunk_counts.rs`.
     pub(crate) inline: [AtomicU64; INLINE_ARGS / 8],

@@ -23,7 +23,8 @@ use super::state::ending;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum TaskError {
-    /// The task's function panicked. Its worker continues with other tasks.
+    /// The task's function panicked. Its worker continues with other tasks. If the program is built with
+    /// `panic = "abort"`, the panic ends the worker, and another one replaces it.
     Panicked {
         /// The message of the panic.
         message: String,

@@ -149,9 +149,32 @@ impl<'a> TaskRecovery<'a> {
             Some(Ended::Exited(code)) => -1 - code,
             None => 0,
         };
+        let is_item = !is_chunk || item < cell.count.load(Ordering::Relaxed);
+        attempt.panicked = is_item && attempt.ending == ending::DIED && self.keep_panic_text(cell);
         cell.pid.store(dead.pid.load(Ordering::Relaxed), Ordering::Relaxed);
         cell.attempt.store(attempt.word(item), Ordering::Release);
         attempt
+    }
+
+    /// If a panic aborted the worker, makes the text of the panic the cell's note. Returns whether it did.
+    fn keep_panic_text(&self, cell: &Cell) -> bool {
+        let PoolView { arena, tag, .. } = self.pool;
+        let dead = arena.slot(self.slot);
+        let text = dead.panic_text.load(Ordering::Acquire);
+        let panicking = dead.flags.load(Ordering::Relaxed) & slots::PANICKING != 0;
+        let aborted = matches!(self.how, Some(Ended::Signaled { signal: libc::SIGABRT, .. }));
+        if text == 0 || !panicking || !aborted {
+            return false;
+        }
+        // CRASH: if recovery dies here, it runs again. It first takes the note back from the cell, so it can
+        // hand the block over again.
+        cell.note.store(text, Ordering::Release);
+        let kept = blocks::hand_over(arena, text, self.dead, tag);
+        if !kept {
+            // The text is already the note of another task that the worker ran.
+            cell.note.store(0, Ordering::Release);
+        }
+        kept
     }
 
     /// Keeps the finished results of a chunk. Drops the note. Also drops the result of a single call, because

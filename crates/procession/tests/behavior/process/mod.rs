@@ -21,6 +21,7 @@ mod held_at_exit;
 mod helper_path;
 mod inheritance;
 mod inherited_signals;
+mod interrupts;
 mod joining;
 mod kills;
 mod limits;

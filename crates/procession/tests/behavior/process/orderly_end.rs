@@ -2,7 +2,7 @@
 //! ended, and the locks that main holds are released.
 #![allow(unsafe_code, reason = "stops processes")]
 
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
 use std::thread;
 
@@ -87,6 +87,26 @@ fn main_waits_for_its_children_and_ends_its_daemons() {
     assert_eq!(main.end().code(), Some(7), "main's own exit code");
     assert!(posted(&board.path(), "detached"), "main waits for grandchildren");
     until_dead(&pids);
+}
+
+/// Under `cargo test`, the thread has the name of the test.
+#[test]
+fn a_process_left_over_is_named_with_the_thread_that_spawned_it() {
+    let _dog = watched();
+    if role().is_some() {
+        let waits = |board: String| drop(wait_for(&board, "go"));
+        let spawns = move || Process::builder().name("left").spawn(waits, (my_board(),)).map(drop);
+        let thread = thread::Builder::new().name("shop::sells_tickets".into()).spawn(spawns);
+        return thread.unwrap().join().unwrap().unwrap();
+    }
+    let board = Board::new();
+    let mut main = Running::start(program("main", &board).stdout(Stdio::null()).stderr(Stdio::piped()));
+    let lines = BufReader::new(main.0.stderr.take().unwrap()).lines();
+    let named = lines.map_while(Result::ok).find(|line| line.contains("main has ended")).expect("a line");
+    assert!(named.contains("waits for: left (pid "), "{named}");
+    assert!(named.ends_with("), spawned by thread `shop::sells_tickets`"), "{named}");
+    post(&board.path(), "go", "");
+    assert!(main.end().success());
 }
 
 #[test]

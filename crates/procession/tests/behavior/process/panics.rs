@@ -65,6 +65,16 @@ fn a_panic_with_any_payload_is_reported() {
 }
 
 #[test]
+fn a_panic_on_stderr_begins_with_the_name_of_the_process() {
+    let _dog = watched();
+    let builder = Process::builder().name("clumsy").stderr(procession::process::Stdio::piped());
+    let p = builder.spawn(|| -> () { panic!("oh no") }, ()).unwrap();
+    let text = std::io::read_to_string(p.take_stderr().unwrap()).unwrap();
+    let start = format!("process clumsy (pid {}) panicked:\nthread", p.pid().unwrap());
+    assert!(text.starts_with(&start) && text.contains("oh no"), "{text}");
+}
+
+#[test]
 fn a_panic_is_reported_with_a_backtrace_on_request() {
     isolated!(env = [("RUST_BACKTRACE", "1")], {
         #[inline(never)]

@@ -161,7 +161,7 @@ fn the_error_is_the_same_wherever_a_value_does_not_arrive() {
         end.send(order.clone()).unwrap_err().to_string(),
         dict.insert(&1, order.clone()).map(drop).unwrap_err().to_string(),
         procession::state::List::from_items([order.clone()]).map(drop).unwrap_err().to_string(),
-        procession::Value::new(order).and_then(|value| value.get()).err().unwrap().to_string(),
+        procession::Value::new(order).map(drop).unwrap_err().to_string(),
         pool.submit(|| Tagged::Order { goods: 3 }, ()).and_then(|task| task.get()).err().unwrap().to_string(),
     ];
     for text in &texts {
