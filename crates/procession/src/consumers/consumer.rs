@@ -1,7 +1,6 @@
 //! What a consumer of a fleet does.
 
 use std::any::Any;
-use std::panic::{self, AssertUnwindSafe};
 
 use super::fleet::Ties;
 use super::handled::Handled;
@@ -10,7 +9,7 @@ use crate::process::Captureless;
 use crate::process::entry::function;
 
 use crate::queue::{GetError, Lease, select};
-use crate::{JoinableQueue, Result};
+use crate::{JoinableQueue, Result, unwind};
 
 /// How a consumer ends without dying. The error says why it cannot continue. Another consumer then replaces it.
 pub(super) type Exit = Result<(), String>;
@@ -57,11 +56,11 @@ where
     let attempt = lease.attempt();
     let (item, unfinished) = lease.split();
     // The panic hook has reported where the function panicked.
-    let returned = panic::catch_unwind(AssertUnwindSafe(|| function::<F>()(item).outcome()));
+    let returned = unwind::catch(|| function::<F>()(item).outcome());
     let why = match returned {
         Ok(Ok(())) => return unfinished.done(),
         Ok(Err(why)) => why,
-        Err(payload) => format!("the function panicked: {}", text_of(payload.as_ref())),
+        Err(payload) => format!("the function panicked: {}", text_of(payload.as_any())),
     };
     // The failure is recorded before the item returns, so that a process that finds a dead letter also finds it.
     ties.record_failure(&format!("attempt {attempt} at an item failed: {why}"));

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::future::Future;
-use std::panic::{self, AssertUnwindSafe};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -19,7 +18,7 @@ use crate::os::threads;
 use crate::process::Captureless;
 use crate::process::entry::assert_captures_nothing;
 use crate::queue::JoinError;
-use crate::{Error, JoinableQueue, Process, Result};
+use crate::{Error, JoinableQueue, Process, Result, unwind};
 
 /// The maximum number of consumers of a fleet.
 const MOST: usize = 1000;
@@ -116,7 +115,7 @@ impl<T: Message> JoinableQueue<T> {
         // If the thread cannot be started, dropping the handle stops the consumers.
         let consumers = Consumers { fleet: fleet.clone() };
         let started = threads::start("procession-fleet", move || {
-            let ended = panic::catch_unwind(AssertUnwindSafe(|| keeper.keep()));
+            let ended = unwind::catch(|| keeper.keep());
             let panicked = |_| Err(JoinError::Broken("the thread that replaces consumers panicked".into()));
             fleet.end(ended.unwrap_or_else(panicked));
         });
