@@ -5,7 +5,7 @@
 ///
 /// ```
 /// use procession::{Process, process::Interrupts};
-/// let saves = || "saved"; // is not interrupted while it saves
+/// let saves = || "saved".to_string(); // is not interrupted while it saves
 /// let p = Process::builder().interrupts(Interrupts::MainOnly).spawn(saves, ())?;
 /// assert_eq!(p.join()?, "saved");
 /// # Ok::<(), procession::Error>(())

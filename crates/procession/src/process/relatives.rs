@@ -17,7 +17,7 @@ use crate::{Error, Result};
 ///
 /// ```
 /// use procession::{Process, current_process};
-/// let p = Process::spawn(|| Ok::<i32, String>(current_process().map_err(|e| e.to_string())?.pid()), ())?;
+/// let p = Process::spawn(|| Ok::<u32, String>(current_process().map_err(|e| e.to_string())?.pid()), ())?;
 /// assert_eq!(Some(p.join()?.unwrap()), p.pid());
 /// # Ok::<(), procession::Error>(())
 /// ```

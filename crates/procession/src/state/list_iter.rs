@@ -25,7 +25,7 @@ impl<T: Message> List<T> {
     /// Returns a copy of all items as they are at one moment. Acquires the list's lock.
     ///
     /// # Errors
-    /// As [`get`](List::get). [`Error::Unsupported`] inside an `update` of the same list.
+    /// As [`get`](List::get). [`Error::Unsupported`](crate::Error::Unsupported) inside an `update` of the same list.
     ///
     /// ```
     /// let list = procession::state::List::from_items([1, 2, 3])?;

@@ -150,7 +150,7 @@ macro_rules! guard_methods {
         #[doc = concat!("lock.", stringify!($lock), "()?.poison();")]
         #[doc = concat!("assert!(lock.", stringify!($lock), "().is_err());")]
         #[doc = concat!("let held = lock.", stringify!($recover), "()?;")]
-        /// assert_eq!(held.recovered_from().map(|who| who.pid), Some(std::process::id() as i32));
+        /// assert_eq!(held.recovered_from().map(|who| who.pid), Some(std::process::id()));
         /// # drop(held);
         /// # Ok::<(), procession::Error>(())
         /// ```
