@@ -167,8 +167,11 @@ impl Engine {
             nice: self.plan.nice,
             open_files: self.open_files,
         };
+        // Taken before the call, which returns when the command executes its program. By then a short command may have
+        // ended.
+        let (started, start_time) = (self.clock.now(), SystemTime::now());
         let pid = self.launcher.start(&order)?;
-        Ok(Launched { pid, streams, feed })
+        Ok(Launched { pid, started, start_time, streams, feed })
     }
 
     fn note_start(&mut self, job: Job, words: Vec<Vec<u8>>, slot: usize, launched: Launched) {
@@ -176,17 +179,16 @@ impl Engine {
             self.slots.push(false);
         }
         self.slots[slot] = true;
-        let now = self.clock.now();
-        self.throttle.note_start(now);
-        let Launched { pid, streams, mut feed } = launched;
+        let Launched { pid, started, start_time, streams, mut feed } = launched;
+        self.throttle.note_start(started);
         feed.take_if(|feed| !feed.write());
         self.commands.push(Running {
             job,
             words,
             pid,
             slot,
-            started: now,
-            start_time: SystemTime::now(),
+            started,
+            start_time,
             streams,
             feed,
             limit: self.time_limit(),
@@ -238,6 +240,8 @@ impl Engine {
 
 struct Launched {
     pid: i32,
+    started: Duration,
+    start_time: SystemTime,
     streams: [Option<File>; 2],
     feed: Option<Feed>,
 }
